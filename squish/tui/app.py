@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any
 
 from rich.terminal_theme import TerminalTheme
 from textual.binding import Binding
-from textual.command import Provider
 from textual.events import DescendantFocus, Event, Key, Paste
 from textual.notifications import Notify
 from textual.screen import Screen
@@ -39,6 +39,7 @@ from squish.tui.fitted_screen import FittedScreen
 from squish.tui.key_hints import key
 from squish.tui.memory_readings import MemoryReadings
 from squish.tui.messages import CancelDownload, DownloadModel, UseModel
+from squish.tui.notices import keep_clear
 from squish.tui.scheduling import after_refresh, collect_again
 from squish.tui.screens.chat import ChatScreen
 from squish.tui.server.api_server import ApiServer, Serve, ShownServer
@@ -57,12 +58,6 @@ TICK = 0.5
 _OFFERED = 12.0  # seconds
 
 
-def _palette() -> type[Provider]:
-    from squish.tui.palette import PaletteProvider
-
-    return PaletteProvider
-
-
 class SquishApp(WindowedApp[None], StyledApp[None], inherit_bindings=False):
     """runtime: the models, in this process or at a server that the app is connected to.
 
@@ -73,18 +68,10 @@ class SquishApp(WindowedApp[None], StyledApp[None], inherit_bindings=False):
 
     TITLE = "squish"
     BINDINGS = actions.bindings("app")
-    COMMANDS: ClassVar = {_palette}
-    # At the bottom, where Textual puts it, a notice covers the message that is being written.
-    # The palette's own frame and sign have the color of their ground where there are 256, and what it dims is too weak.
+    ENABLE_COMMAND_PALETTE = False  # Textual's
     CSS = """
     ToastRack { dock: top; align: right top; margin-top: 1; }
     Toast { color: $on-toast; }
-    CommandPalette > Vertical { background: $surface; }
-    CommandPalette #--input { border: hkey $primary; }
-    CommandPalette #--input.--list-visible { border-bottom: none; }
-    CommandPalette > .command-palette--help-text { color: $foreground-muted; text-style: not bold; }
-    SearchIcon { color: $foreground; }
-    CommandPalette CommandList { border-bottom: hkey $primary; }
     """
 
     def __init__(
@@ -128,9 +115,11 @@ class SquishApp(WindowedApp[None], StyledApp[None], inherit_bindings=False):
             await super().on_event(event)
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
-        """Where nothing is to move, no cursor blinks, in whatever field."""
+        """Where nothing is to move, no cursor blinks, in whatever field; and no notice lies over it."""
         if isinstance(event.widget, Input | TextArea):
             event.widget.cursor_blink = self.animation_level != "none"
+        if self._notifications:
+            keep_clear(self.screen)
 
     async def on_mount(self) -> None:
         self.add_mode("chat", lambda: ChatScreen(self._runtime, self._model, self._machine, self._clock, self._exports))
@@ -214,15 +203,19 @@ class SquishApp(WindowedApp[None], StyledApp[None], inherit_bindings=False):
         await self.run_action(actions.qualified(action))
 
     def action_command_palette(self) -> None:
-        """Find a command. Textual gives the window an id, and one that is still closing would stand in its way."""
-        from squish.tui.palette import SquishPalette
+        from squish.tui.windows.command_palette import CommandPalette
 
-        open_once(self, SquishPalette)
+        open_once(self, CommandPalette, answered=self._do)
 
     def search_themes(self) -> None:
-        from squish.tui.palette import ThemePalette
+        from squish.tui.windows.command_palette import ThemePicker
 
-        open_once(self, ThemePalette)
+        open_once(self, ThemePicker, answered=self._do)
+
+    async def _do(self, command: Callable[[], Any] | None) -> None:
+        """Do what was found, on the screen that is in view again."""
+        if command is not None and isawaitable(result := command()):
+            await result
 
     def action_help(self) -> None:
         from squish.tui.windows.help import HelpScreen
@@ -300,6 +293,11 @@ class SquishApp(WindowedApp[None], StyledApp[None], inherit_bindings=False):
         """Of the messages in a corner, one that is there already is not shown twice."""
         if any(each.message == event.notification.message for each in self._notifications):
             event.prevent_default()
+
+    def _refresh_notifications(self) -> None:
+        super()._refresh_notifications()
+        if self._notifications and self._screen_stack:
+            self.call_later(keep_clear, self.screen)
 
     def connect(self, server: NearbyServer) -> None:
         """End, so that the screens begin anew on the models of a server; what is downloaded or written ends here."""

@@ -16,10 +16,13 @@ from textual import content
 from textual._compositor import Compositor
 from textual.css import stylesheet
 from textual.css.stylesheet import Stylesheet
+from textual.geometry import Region
 from textual.pilot import Pilot
 from textual.screen import Screen
+from textual.strip import Strip
 
 from squish.tui import app as app_module
+from squish.tui.fitted_screen import FittedScreen
 from tests.tui.at_rest import at_rest
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
@@ -64,13 +67,13 @@ class Counts:
 
 class Drawings:
     """How often Textual lays out and draws a screen that opens, and looks where a line is to be broken. told: the
-    screens that were told a size, in order."""
+    screens that were told a size, in order; dimmed: lines of the screen below a window."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
-        self.layouts, self.in_this_tick, self.most_in_a_tick, self.breaks, self.whole = 0, 0, 0, 0, 0
+        self.layouts, self.in_this_tick, self.most_in_a_tick, self.breaks, self.dimmed = 0, 0, 0, 0, 0
         divide = content.divide_line  # type: ignore[attr-defined]
-        draw_whole = Compositor.render_full_update
+        made = FittedScreen.rows
         lay_out, draw, tick = Screen._refresh_layout, Compositor.render_update, Screen._on_timer_update
 
         def counted_layout(screen: Screen[Any], size: Any = None, *given: Any, **named: Any) -> None:
@@ -83,9 +86,9 @@ class Drawings:
             self.in_this_tick += update is not None
             return update
 
-        def counted_whole(*given: Any, **named: Any) -> Any:
-            self.whole += 1
-            return draw_whole(*given, **named)
+        def counted_rows(screen: FittedScreen[Any], rows: Region) -> list[Strip]:
+            self.dimmed += rows.height
+            return made(screen, rows)
 
         def counted_tick(screen: Screen[Any]) -> None:
             self.in_this_tick = 0
@@ -99,13 +102,13 @@ class Drawings:
         content.divide_line = counted_break  # type: ignore[attr-defined]
         Screen._refresh_layout = counted_layout  # type: ignore[method-assign,assignment]
         Compositor.render_update = counted_drawing  # type: ignore[method-assign]
-        Compositor.render_full_update = counted_whole  # type: ignore[method-assign]
+        FittedScreen.rows = counted_rows  # type: ignore[method-assign,assignment]
         Screen._on_timer_update = counted_tick  # type: ignore[method-assign,assignment]
 
     def since(self) -> dict[str, Any]:
         found = {"told": self.told, "layouts": self.layouts, "drawn in a tick": self.most_in_a_tick}
-        found |= {"lines looked at": self.breaks, "drawn whole": self.whole}
-        self.told, self.layouts, self.most_in_a_tick, self.breaks, self.whole = [], 0, 0, 0, 0
+        found |= {"lines looked at": self.breaks, "dimmed": self.dimmed}
+        self.told, self.layouts, self.most_in_a_tick, self.breaks, self.dimmed = [], 0, 0, 0, 0
         return found
 
 
@@ -158,11 +161,13 @@ async def opened() -> dict[str, Any]:
                 found["looked at"] = len(looked_at)
                 await pilot.press("c")
                 await until(pilot, lambda: bool(looked_at))
+            await at_rest(app)
+            drawings.since()
             await pilot.press("f2" if key in SCREENS else "escape")
             await until(pilot, lambda: app.screen is chat)
             await at_rest(app)
             counts.since(pilot)
-            found[key]["drawn whole to close"] = drawings.since()["drawn whole"]
+            found[key]["layouts to close"] = drawings.since()["layouts"]
         await pilot.press("ctrl+o")
         await until(pilot, lambda: app.focused is not None and app.focused.id == "field-temperature")
         found["ctrl+o"] = counts.since(pilot)

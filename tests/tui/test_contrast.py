@@ -96,9 +96,6 @@ async def faults_on(scene: str, themes: tuple[str, ...], light: Light) -> list[s
         for name in themes:
             app.theme = name
             await settled(pilot)
-            if scene == "palette":  # it closes when a theme is chosen
-                await pilot.press("escape")
-                await play(pilot)
             found += [f"{name}: {each}" for each in unreadable(pilot, light)]
     return found
 

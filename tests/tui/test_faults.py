@@ -15,11 +15,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 from textual import events
-from textual.command import Hit
 from textual.css.query import NoMatches
 from textual.geometry import Size
 from textual.screen import ModalScreen, Screen
-from textual.widgets import Input
+from textual.widgets import OptionList
 from textual.worker import WorkerFailed
 
 from squish.tui import app as app_module
@@ -28,12 +27,13 @@ from squish.tui.app import SquishApp
 from squish.tui.background import Background
 from squish.tui.downloads import Transfer
 from squish.tui.fitted_screen import FittedScreen
-from squish.tui.palette import SquishPalette
+from squish.tui.palette import PaletteEntry
 from squish.tui.terminal.guard import guarded_stderr, previous
 from squish.tui.widgets.chat.params import ParamsPanel
 from squish.tui.widgets.places import Places
 from squish.tui.widgets.row_list import RowList
 from squish.tui.widgets.status import StatusStrip, StripFacts
+from squish.tui.windows.command_palette import CommandPalette
 from squish.tui.windows.confirm import ConfirmScreen
 from squish.tui.windows.help import HelpScreen
 from squish.tui.windows.line_input import LineScreen
@@ -118,7 +118,7 @@ async def test_windows_do_not_pile_up() -> None:
         for _ in range(3):
             for key in ("f1", "ctrl+t", "ctrl+p"):
                 await pilot.press(key)
-        await until(pilot, lambda: isinstance(app.screen, SquishPalette))
+        await until(pilot, lambda: isinstance(app.screen, CommandPalette))
         assert len(app.screen_stack) == 4
         await pilot.press("f1")
         await until(pilot, lambda: isinstance(app.screen, HelpScreen))
@@ -258,8 +258,8 @@ async def test_the_search_for_themes_is_opened_once_and_the_palette_over_it_too(
         for _ in range(2):
             await app.run_action("app.change_theme")
         await pilot.press("ctrl+p", "f1", "ctrl+p")
-        await until(pilot, lambda: isinstance(app.screen, SquishPalette))
-        assert sum(isinstance(each, SquishPalette) for each in app.screen_stack) == 1
+        await until(pilot, lambda: isinstance(app.screen, CommandPalette))
+        assert sum(isinstance(each, CommandPalette) for each in app.screen_stack) == 1
 
 
 async def test_what_the_palette_found_is_done_once_however_often_enter_comes() -> None:
@@ -267,16 +267,17 @@ async def test_what_the_palette_found_is_done_once_however_often_enter_comes() -
     async with app.run_test(size=(100, 30)) as pilot:
         await ready(pilot)
         await pilot.press("ctrl+p")
-        await until(pilot, lambda: isinstance(app.screen, SquishPalette))
+        await until(pilot, lambda: isinstance(app.screen, CommandPalette))
         palette = app.screen
-        assert isinstance(palette, SquishPalette)
-        palette._selected_command = Hit(1, "here", lambda: done.append("here"), "here")
-        palette._list_visible = False
+        assert isinstance(palette, CommandPalette)
+        palette._listed = [PaletteEntry("here", "", "", lambda: done.append(type(app.screen).__name__))]
+        await write(pilot, "here")
+        await until(pilot, lambda: str(palette.query_one(OptionList).options[0].prompt).startswith("here "))
         for _ in range(3):
-            palette.post_message(Input.Submitted(palette.query_one(Input), ""))
+            palette.call_later(palette.action_take)
         await until(pilot, lambda: bool(app.screen.query("#prompt")) and bool(done))
         await pilot.pause()
-        assert done == ["here"]
+        assert done == ["ChatScreen"], "on the screen below, once"
 
 
 def test_work_is_put_off_by_one_function_only() -> None:

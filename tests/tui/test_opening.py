@@ -25,9 +25,9 @@ NOT_AT_THE_START = {
 # Key: widgets on the screen; modules of Squish and Textual that nothing before has imported; and how often a widget,
 # or a part of one, is styled, which is most of the work.
 MOST = {
-    "ctrl+p": (7, 3, 38),
+    "ctrl+p": (4, 5, 38),
     "f1": (3, 2, 32),
-    "ctrl+l": (4, 3, 39),
+    "ctrl+l": (4, 1, 20),
     "ctrl+s": (4, 3, 38),
     "ctrl+t": (4, 5, 35),
     "f3": (9, 28, 60),
@@ -82,6 +82,15 @@ def test_a_screen_that_is_left_is_not_laid_out_again(counts: dict[str, Any], key
 @pytest.mark.parametrize("key", WINDOWS)
 def test_what_is_laid_out_is_drawn_with_that_and_not_once_more(counts: dict[str, Any], key: str) -> None:
     assert counts[key]["drawn in a tick"] == 1
+
+
+@pytest.mark.parametrize("key", WINDOWS)
+def test_the_screen_below_a_window_is_dimmed_once_and_not_laid_out_when_that_has_closed(
+    counts: dict[str, Any], key: str
+) -> None:
+    height, changed = 24, 4  # the strip may have another figure by then
+    assert height <= counts[key]["dimmed"] <= height + changed
+    assert counts[key]["layouts to close"] == 0
 
 
 def test_a_picker_has_its_rows_before_it_is_laid_out_again(counts: dict[str, Any]) -> None:

@@ -12,3 +12,7 @@ class RowList(OptionList):
     def _move_page(self, direction: Direction) -> None:
         if self.scrollable_content_region and self._lines:
             super()._move_page(direction)
+
+    def page(self, pages: int) -> None:
+        """Move the mark a page down, or up."""
+        self._move_page(1 if pages > 0 else -1)

@@ -45,6 +45,10 @@ class Chooser(Window[Chosen]):
         Binding("escape", "dismiss", "Close", id="chooser.close", priority=True),
         Binding("up", "move(-1)", "Previous", id="chooser.previous", show=False, priority=True),
         Binding("down", "move(1)", "Next", id="chooser.next", show=False, priority=True),
+        Binding("pageup", "page(-1)", "Page up", id="chooser.page_up", show=False, priority=True),
+        Binding("pagedown", "page(1)", "Page down", id="chooser.page_down", show=False, priority=True),
+        Binding("ctrl+home", "first", "First", id="chooser.first", show=False, priority=True),
+        Binding("ctrl+end", "last", "Last", id="chooser.last", show=False, priority=True),
         Binding("enter", "take", "Take", id="chooser.take", show=False, priority=True),
     ]
 
@@ -66,7 +70,8 @@ class Chooser(Window[Chosen]):
         if rows:
             options.highlighted = marked
         options.display, empty.display = bool(rows), not rows
-        empty.update(nothing)
+        if not rows:
+            empty.update(nothing)
 
     def action_move(self, rows: int) -> None:
         options = self.query_one(OptionList)
@@ -74,6 +79,15 @@ class Chooser(Window[Chosen]):
             options.action_cursor_down()
         else:
             options.action_cursor_up()
+
+    def action_page(self, pages: int) -> None:
+        self.query_one(RowList).page(pages)
+
+    def action_first(self) -> None:
+        self.query_one(OptionList).action_first()
+
+    def action_last(self) -> None:
+        self.query_one(OptionList).action_last()
 
     def action_take(self) -> None:
         """Take the marked row now: a message would come when the list may be another one."""

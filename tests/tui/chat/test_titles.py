@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from textual import events
-from textual.command import CommandPalette
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -16,6 +16,7 @@ from squish.generation import TITLE, ChatPrompt
 from squish.tui.chat import titles
 from squish.tui.screens.chat import ChatScreen
 from squish.tui.screens.hub import HubScreen
+from squish.tui.windows.command_palette import CommandPalette
 from tests.tui.scenes import answer, ask, note, prompt, screen_text, shown, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
@@ -151,12 +152,12 @@ async def test_pins_and_the_archive() -> None:
         assert listed(app) == ["lighthouse", "tides"]
 
 
-async def palette(pilot: Pilot[None], words: str, shows: str) -> None:
+async def palette(pilot: Pilot[None], words: str, title: str, key: str = "") -> None:
     """Look for something with ctrl+p, and take it."""
     await pilot.press("ctrl+p")
     await until(pilot, lambda: isinstance(pilot.app.screen, CommandPalette) and "Choose model" in screen_text(pilot))
     pilot.app.post_message(events.Paste(words))
-    await until(pilot, lambda: shows in screen_text(pilot))
+    await until(pilot, lambda: re.search(rf"{title} .*{re.escape(key)} ", screen_text(pilot)) is not None)
     await pilot.press("enter")
     await until(pilot, lambda: not isinstance(pilot.app.screen, CommandPalette))
 
@@ -167,13 +168,13 @@ async def test_ctrl_p_finds_models_chats_themes_and_parameters() -> None:
         await say(pilot, app, "lighthouse", "A tower.")
         await pilot.press("ctrl+n")
         await until(pilot, lambda: "A tower." not in screen_text(pilot))
-        await palette(pilot, "chat: light", "Chat: lighthouse  ctrl+b")
+        await palette(pilot, "chat: light", "Chat: lighthouse", "ctrl+b")
         await until(pilot, lambda: "A tower." in screen_text(pilot))
-        await palette(pilot, "model: qwen3:8b", "Model: qwen3:8b  ctrl+l")
+        await palette(pilot, "model: qwen3:8b", "Model: qwen3:8b", "ctrl+l")
         await until(pilot, lambda: "qwen3:8b" in app.engine.loads)
         await palette(pilot, "theme: nord", "Theme: nord")
         await until(pilot, lambda: app.theme == "nord")
-        await palette(pilot, "parameter: top_k", "Parameter: top_k  ctrl+o")
+        await palette(pilot, "parameter: top_k", "Parameter: top_k", "ctrl+o")
         await until(pilot, lambda: app.focused is not None and app.focused.id == "field-top_k")
         assert isinstance(app.focused, Input)
 

@@ -16,8 +16,8 @@ from squish.errors import ConfigError
 from squish.generation import Loading
 from squish.remote.nearby import NearbyServer
 from squish.system.servers import Announcement
-from squish.tui.palette import SquishPalette
 from squish.tui.short_names import short
+from squish.tui.windows.command_palette import CommandPalette
 from tests.ports import own_port
 from tests.remote.small_server import MODELS as MODELS_LISTED
 from tests.remote.small_server import NOT_FOUND, small_server
@@ -79,9 +79,9 @@ async def test_the_palette_shows_a_server_that_answers_after_the_last_letter(mon
     async with ScriptedApp(*MODELS).run_test(size=(100, 30)) as pilot:
         await ready(pilot)
         await pilot.press("ctrl+p")
-        await until(pilot, lambda: isinstance(pilot.app.screen, SquishPalette))
+        await until(pilot, lambda: isinstance(pilot.app.screen, CommandPalette))
         await write(pilot, "connect")
-        await until(pilot, lambda: "Connect  F6" in screen_text(pilot) and "Choose model" not in screen_text(pilot))
+        await until(pilot, lambda: "F6" in screen_text(pilot) and "Choose model" not in screen_text(pilot))
         answers.set()
         await until(pilot, lambda: "Connect: http://127.0.0.1:8080" in screen_text(pilot))
         await until(pilot, lambda: "Use the models of Ollama [/1]" in screen_text(pilot))
@@ -94,7 +94,7 @@ async def test_the_palette_lists_what_the_panel_calls_so_first(written: str, fir
     async with ScriptedApp(*MODELS).run_test(size=(100, 30)) as pilot:
         await ready(pilot)
         await pilot.press("ctrl+p")
-        await until(pilot, lambda: isinstance(pilot.app.screen, SquishPalette))
+        await until(pilot, lambda: isinstance(pilot.app.screen, CommandPalette))
         await write(pilot, written)
         found = pilot.app.screen.query_one(OptionList)
         await until(
