@@ -15,7 +15,11 @@ from squish.tui import actions
 from squish.tui.key_hints import key
 
 _INSTEAD = (
-    (r"^Run: squish pull (\S+)$", r"{key:app.hub} downloads models; or run in another terminal: squish pull \1"),
+    (
+        r"^Run: squish pull (\S+)$",
+        r"{key:app.hub} downloads models, {key:chat.model} chooses another; "
+        r"or run in another terminal: squish pull \1",
+    ),
     (r"`squish list` shows", "{key:app.library} shows"),
     (r"`squish search` (?=finds|lists)", "{key:app.hub} "),
     (r"^Run: squish chats list$", "{key:chat.list} lists them."),

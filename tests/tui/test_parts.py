@@ -145,7 +145,10 @@ def test_readings_of_this_machine() -> None:
 @pytest.mark.parametrize(
     ("hint", "shown"),
     [
-        ("Run: squish pull qwen3:8b", "F3 downloads models; or run in another terminal: squish pull qwen3:8b"),
+        (
+            "Run: squish pull qwen3:8b",
+            "F3 downloads models, ctrl+l chooses another; or run in another terminal: squish pull qwen3:8b",
+        ),
         ("Pull the model again with --force.", "Delete it (F4 delete) and download it again (F3)."),
         ("Leave --bits out.", ""),
         (
