@@ -45,6 +45,7 @@ from squish.tui.screens.chat import ChatScreen
 from squish.tui.server.api_server import ApiServer, Serve, ShownServer
 from squish.tui.server.load_history import LoadHistory
 from squish.tui.style_sheets import ParsedOnce, StyledApp
+from squish.tui.terminal import clipboard
 from squish.tui.terminal.guard import CleanFilter
 from squish.tui.terminal.key_order import KeyOrder
 from squish.tui.widgets.status import StatusStrip
@@ -379,8 +380,10 @@ class SquishApp(WindowedApp[None], StyledApp[None], inherit_bindings=False):
         shown = super().get_key_display(binding)
         return actions.display_keys(shown)[0] if shown else shown
 
-    def action_help_quit(self) -> None:
-        self.notify(f"{key(self, 'app.quit')} quits.", markup=False)
+    async def action_help_quit(self) -> None:  # type: ignore[override]  # an action may be awaited
+        if text := self.screen.get_selected_text():
+            await clipboard.put(clean(text), self.copy_to_clipboard)
+        self.notify(f"Copied {len(text)} characters." if text else f"{key(self, 'app.quit')} quits.", markup=False)
 
     def _handle_exception(self, error: Exception) -> None:
         """A screen that was opening when the user left misses what it is made of: that is for the log alone."""

@@ -9,6 +9,7 @@ import pytest
 from textual.app import App, ComposeResult
 from textual.containers import VerticalScroll
 from textual.pilot import Pilot
+from textual.widget import Widget
 
 from squish.text import clean
 from squish.tui.widgets.markdown.cut import LIMIT
@@ -16,6 +17,8 @@ from squish.tui.widgets.markdown.growing import WHOLE
 from squish.tui.widgets.markdown.live import LiveMarkdown, frozen
 from squish.tui.widgets.markdown.searchable import Searchable
 from tests.tui.random_markdown import RandomMarkdown
+from tests.tui.scenes import answer, ask, until
+from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
 SENTENCE = "A sentence of words that says nothing. "
 LONG = SENTENCE * (LIMIT // len(SENTENCE) + 20)
@@ -198,3 +201,39 @@ async def test_what_an_entity_writes_is_cleaned_too(written: str) -> None:
         for shown in (await lines_of(pilot, live), await at_once(pilot, written)):
             assert [clean(line) for line in shown] == shown
             assert "\u202e" not in "".join(shown)
+
+
+async def test_text_is_selected_with_the_mouse_as_it_is_shown() -> None:
+    text = "# Title\n\nSome **bold** words, 日本 and `code`.\n\n" + "- one\n" * 30
+    app = LiveApp()
+    async with app.run_test(size=(60, 60)) as pilot:
+        live = await grow(pilot, text)
+        assert await select(pilot, (5, 2), (24, 2)) == "bold words, 日本 and"
+        assert (await select(pilot, (0, 0), (6, 33))).endswith(" • one\n" * 2 + " • one")  # parts and the tail
+        await live.remove()
+        await around(pilot).mount(frozen(app, text))
+        await pilot.pause()
+        assert await select(pilot, (5, 2), (24, 2)) == "bold words, 日本 and"
+
+
+async def test_what_is_selected_in_an_answer_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSH_TTY", "/dev/pts/0")
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await ask(pilot, "go")
+        await answer(pilot, "Some **bold** words.")
+        await select(pilot, (5, 0), (8, 0), LiveMarkdown)
+        await pilot.press("ctrl+c")
+        await until(pilot, lambda: app.clipboard == "bold")
+
+
+async def select(
+    pilot: Pilot[None], start: tuple[int, int], end: tuple[int, int], on: type[Widget] = VerticalScroll
+) -> str:
+    """What is selected when the mouse is dragged from a place to another one."""
+    await pilot.mouse_down(on, offset=start)
+    await pilot.hover(on, offset=(start[0] + 2, start[1]))
+    await pilot.hover(on, offset=end)
+    await pilot.mouse_up(on, offset=end)
+    await pilot.pause()
+    return pilot.app.screen.get_selected_text() or ""

@@ -9,7 +9,10 @@ from itertools import pairwise
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
+from textual.content import Content
+from textual.selection import Selection
 from textual.strip import Strip
+from textual.style import Style as TextualStyle
 from textual.widgets import Static
 
 _MARKED = re.compile("\x02(.*?)\x03", re.DOTALL)
@@ -62,15 +65,40 @@ class Searchable(Static):
         """A line of the text, with nothing that stands out."""
         return super().render_line(y)
 
+    def get_selection(self, selection: Selection) -> tuple[str, str] | None:
+        """What is marked with the mouse, in lines as they are shown."""
+        if not self.drawn_by_rich:
+            return super().get_selection(selection)
+        return selection.extract("\n".join(self.line(y).text.rstrip() for y in range(self.size.height))), "\n"
+
+    @property
+    def drawn_by_rich(self) -> bool:
+        """Whether it is of lines that Textual knows no text of."""
+        return not isinstance(self._render(), Content)
+
     def render_line(self, y: int) -> Strip:
-        strip = self.line(y)
+        strip = self._found(self.line(y))
+        if not self.drawn_by_rich:
+            return strip
+        if self.text_selection and (span := self.text_selection.get_span(y)):
+            start, end = (cell_len(strip.text[:at]) if at >= 0 else strip.cell_length for at in span)
+            parts = strip.crop(0, start), _with(strip.crop(start, end), self._selected_style), strip.crop(end)
+            strip = Strip.join(parts)
+        return strip.simplify().apply_offsets(0, y)
+
+    @property
+    def _selected_style(self) -> Style:
+        selected = TextualStyle.from_styles(self.screen.get_component_styles("screen--selection"))
+        return (self.visual_style + selected).rich_style
+
+    def _found(self, strip: Strip) -> Strip:
+        """A line in which the words that `find` was asked for stand out."""
         if self._pattern is None or not (found := list(self._pattern.finditer(strip.text))):
             return strip
         cuts = [0, *(cell_len(strip.text[:at]) for match in found for at in match.span()), strip.cell_length]
         parts = [strip.crop(start, end) for start, end in pairwise(cuts)]
-        return Strip.join(_reversed(part) if at % 2 else part for at, part in enumerate(parts))
+        return Strip.join(_with(part, Style(reverse=True)) if at % 2 else part for at, part in enumerate(parts))
 
 
-def _reversed(strip: Strip) -> Strip:
-    reverse = Style(reverse=True)
-    return Strip([Segment(each.text, (each.style or Style()) + reverse) for each in strip], strip.cell_length)
+def _with(strip: Strip, style: Style) -> Strip:
+    return Strip([Segment(each.text, (each.style or Style()) + style) for each in strip], strip.cell_length)

@@ -38,6 +38,10 @@ class Settled(Searchable):
         self._measured_for = 0
         self.display = False
 
+    @property
+    def drawn_by_rich(self) -> bool:
+        return True
+
     def add(self, piece: Piece) -> None:
         """Show one more at the end."""
         self.pieces.append(piece)
