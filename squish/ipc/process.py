@@ -94,17 +94,29 @@ class Worker:
         A worker that is slow goes on sending heartbeats; one that does not is ended here.
         """
         while True:
-            try:
-                async with asyncio.timeout(self._silence):
-                    frame = await self._frame()
-            except TimeoutError:
+            if (frame := await self._heard()) is None:
                 self.kill()
                 await self.close()
                 raise WorkerDied(
                     f"The worker process of this model did not respond for {self._silence:.0f} s and was ended."
-                ) from None
+                )
             if not isinstance(frame, Alive):
                 return frame
+
+    async def _heard(self) -> FromWorker | None:
+        """The next frame, or None after a silence.
+
+        In two halves: where this process was itself stopped for so long, as by ctrl+z, it reads what was sent in the
+        meantime only in the second.
+        """
+        reading = asyncio.ensure_future(self._frame())
+        try:
+            for _ in range(2):
+                if (await asyncio.wait((reading,), timeout=self._silence / 2))[0]:
+                    return reading.result()
+            return None
+        finally:
+            reading.cancel()
 
     async def _frame(self) -> FromWorker:
         try:
