@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from rich.segment import Segment
+from rich.style import Style
 from textual._compositor import ChopsUpdate, Compositor
-from textual.geometry import Region
+from textual.color import Color
+from textual.geometry import Region, Size
 from textual.pilot import Pilot
 from textual.renderables.background_screen import BackgroundScreen
 from textual.strip import Strip
@@ -17,6 +19,7 @@ from textual.visual import RichVisual, Visual
 from textual.widget import Widget
 
 from squish.tui.fitted_screen import FittedScreen, _ChangedParts
+from squish.tui.windows.backdrop import Backdrop
 from squish.tui.windows.model_picker import ModelPicker
 from tests.tui.at_rest import RENDER
 from tests.tui.scenes import ask, prompt, ready, shown, until
@@ -190,3 +193,9 @@ async def test_a_line_that_changes_below_a_window_is_all_that_is_made_and_drawn_
         await until(pilot, lambda: bool(made) and "One. Two." in "".join(made[-1]))
         assert all(len(each) <= 3 for each in made), [len(each) for each in made]
         assert whole == []
+
+
+def test_a_window_that_has_become_smaller_has_blank_lines_until_it_is_laid_out_again() -> None:
+    below = FittedScreen[None]()
+    line = Backdrop().line(30, below, Color(0, 0, 0, 0.5), Style(), Size(80, 30))
+    assert line.text == " " * 80

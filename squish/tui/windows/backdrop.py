@@ -36,7 +36,10 @@ class Backdrop:
                 self._lines.pop(y, None)
 
     def line(self, y: int, below: FittedScreen[Any], color: Color, base: Style, size: Size) -> Strip:
-        """base: of what has no style of its own."""
+        """base: of what has no style of its own. Blank below the end: a window that has become smaller is asked for the
+        lines that it had until it is laid out again."""
+        if y >= size.height:
+            return Strip.blank(size.width, base)
         if self._of != (below, color, base, size):
             self._of = (below, color, base, size)
             self._lines.clear()
