@@ -33,7 +33,7 @@ from squish.models.manifest import (
     with_kind,
     write_manifest,
 )
-from squish.names import LocalPath, ShortName, parse, without_latest
+from squish.names import LocalPath, ModelId, ShortName, parse, without_latest
 
 __all__ = ["MANIFEST", "DamagedModel", "Installed", "Manifest", "Store", "StoredFile", "directory_name", "is_inside"]
 
@@ -69,13 +69,8 @@ class Store:
             if found := [each for each in self._scan()[0] if each.manifest.source == source]:
                 return found[0]
             raise ModelNotFound(f"{name} is not imported yet.", hint=f"Run: squish pull {name}", param="model")
-        ids = [str(ref)]
-        plain, adapter = with_fields(ref, adapter=None), f"+{ref.adapter}" if ref.adapter else ""
-        if isinstance(plain, ShortName) and (entry := catalog.lookup(plain)) is not None:
-            ids.append(f"{entry.id}{adapter}")
-        ids.append(str(without_latest(ref)))
         with self.layout.reading():
-            for id in ids:
+            for id in _ids(ref):
                 path = self.cache_dir / directory_name(id)
                 elsewhere.require_reachable(path, id)
                 if path.is_dir():
@@ -252,6 +247,15 @@ class Store:
         if not hints:
             hints.append("`squish list` shows what is installed; `squish search` finds more.")
         return ModelNotFound(f"{name} is not installed.", hint=" ".join(hints), param="model")
+
+
+def _ids(ref: ModelId) -> Iterator[str]:
+    """What a model of this name can be installed as: first by the name itself, for which no catalog is read."""
+    yield str(ref)
+    plain, adapter = with_fields(ref, adapter=None), f"+{ref.adapter}" if ref.adapter else ""
+    if isinstance(plain, ShortName) and (entry := catalog.lookup(plain)) is not None:
+        yield f"{entry.id}{adapter}"
+    yield str(without_latest(ref))
 
 
 def _hashed(directory: Path, known: tuple[StoredFile, ...], *, linked: bool) -> tuple[StoredFile, ...]:

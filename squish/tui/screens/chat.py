@@ -84,6 +84,7 @@ class ChatScreen(FittedScreen[None]):
         await self._asked_with.choose_first(self._wanted)
         self.set_interval(TICK, self._tick)
         self._refresh()
+        self._lay_out()  # before the first size is told, so that the screen is laid out once for it
 
     def on_unmount(self) -> None:
         with reporting_errors(self.app):

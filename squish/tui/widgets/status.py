@@ -44,14 +44,34 @@ class StripFacts(msgspec.Struct, frozen=True):
 class StatusStrip(Widget):
     """One row. When it is narrow, the least important pieces go first, and a long name is cut to what is left."""
 
-    facts: reactive[StripFacts] = reactive(StripFacts())
-    background_work: reactive[tuple[Background, ...]] = reactive(())
+    facts: reactive[StripFacts] = reactive(StripFacts(), repaint=False)
+    background_work: reactive[tuple[Background, ...]] = reactive((), repaint=False)
     """What goes on behind the screen: downloads, the server; one without a text is nothing."""
 
-    waited: reactive[int] = reactive(0)
+    waited: reactive[int] = reactive(0, repaint=False)
     """Whole seconds that the model has been loading."""
 
+    _shown = Content("")
+
+    def watch_facts(self) -> None:
+        self._show()
+
+    def watch_background_work(self) -> None:
+        self._show()
+
+    def watch_waited(self) -> None:
+        self._show()
+
+    def _show(self) -> None:
+        """Twice a second other figures come, most of which are rounded to what stands there."""
+        if not self._shown.is_same(self._line()):
+            self.refresh()
+
     def render(self) -> Content:
+        self._shown = self._line()
+        return self._shown
+
+    def _line(self) -> Content:
         width, name = self.content_size.width, Content(short(self.facts.model)).cell_length
         for detail in range(_DETAILS, -1, -1):
             right = self._right(detail)

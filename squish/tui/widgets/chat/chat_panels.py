@@ -47,7 +47,7 @@ class ChatPanels(Horizontal):
         """some_chats: whether there is anything to list. at_start: as long as no chat is read or begun, the list needs
         less room beside it.
         """
-        width = self.screen.size.width
+        width = self.app.size.width
         roomy = width >= (NARROW if at_start else ROOMY) or self.chats.has_focus
         list_shown = some_chats and roomy if self._wanted is None else self._wanted
         if list_shown and self.screen.has_class("-params") and self._cramped:
@@ -59,7 +59,7 @@ class ChatPanels(Horizontal):
     @property
     def _cramped(self) -> bool:
         """Whether the list and the parameters would leave the chat between them no room."""
-        return self.screen.size.width < ROOMY
+        return self.app.size.width < ROOMY
 
     def _set(self, **classes: bool) -> None:
         """Set classes of the screen, and style the panes alone: what is in them looks the same beside any other."""
