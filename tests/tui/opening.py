@@ -67,14 +67,17 @@ class Counts:
 
 class Drawings:
     """How often Textual lays out and draws a screen that opens, and looks where a line is to be broken. told: the
-    screens that were told a size, in order; dimmed: lines of the screen below a window."""
+    screens that were told a size, in order; dimmed: lines of the screen below a window; whole: how often all of a screen
+    is drawn."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
         self.layouts, self.in_this_tick, self.most_in_a_tick, self.breaks, self.dimmed = 0, 0, 0, 0, 0
+        self.whole = 0
         divide = content.divide_line  # type: ignore[attr-defined]
         made = FittedScreen.rows
         lay_out, draw, tick = Screen._refresh_layout, Compositor.render_update, Screen._on_timer_update
+        draw_whole = Compositor.render_full_update
 
         def counted_layout(screen: Screen[Any], size: Any = None, *given: Any, **named: Any) -> None:
             self.layouts += 1
@@ -99,6 +102,11 @@ class Drawings:
             self.breaks += 1
             return divide(*given, **named)  # type: ignore[no-any-return]
 
+        def counted_whole(*given: Any, **named: Any) -> Any:
+            self.whole += 1
+            return draw_whole(*given, **named)
+
+        Compositor.render_full_update = counted_whole  # type: ignore[method-assign]
         content.divide_line = counted_break  # type: ignore[attr-defined]
         Screen._refresh_layout = counted_layout  # type: ignore[method-assign,assignment]
         Compositor.render_update = counted_drawing  # type: ignore[method-assign]
@@ -107,8 +115,8 @@ class Drawings:
 
     def since(self) -> dict[str, Any]:
         found = {"told": self.told, "layouts": self.layouts, "drawn in a tick": self.most_in_a_tick}
-        found |= {"lines looked at": self.breaks, "dimmed": self.dimmed}
-        self.told, self.layouts, self.most_in_a_tick, self.breaks, self.dimmed = [], 0, 0, 0, 0
+        found |= {"lines looked at": self.breaks, "dimmed": self.dimmed, "whole": self.whole}
+        self.told, self.layouts, self.most_in_a_tick, self.breaks, self.dimmed, self.whole = [], 0, 0, 0, 0, 0
         return found
 
 
@@ -150,9 +158,8 @@ async def opened() -> dict[str, Any]:
     watched_collector(app, found)
     async with app.run_test() as pilot:
         await until(pilot, lambda: bool(app.engine.states))
-        found["start"] = counts.since(pilot) | {"modules": sorted(sys.modules)}
+        found["start"] = counts.since(pilot) | drawings.since() | {"modules": sorted(sys.modules)}
         chat = app.screen
-        drawings.since()
         for key in WINDOWS + SCREENS:
             await pilot.press(key)
             await until(pilot, lambda: app.screen is not chat and bool(app.screen.query("*")))

@@ -55,6 +55,11 @@ def test_the_first_picture_imports_and_makes_only_what_it_shows(counts: dict[str
     assert not NOT_AT_THE_START & set(start["modules"])
 
 
+def test_the_first_picture_is_drawn_once(counts: dict[str, Any]) -> None:
+    assert counts["start"]["whole"] == 1
+    assert counts["start"]["layouts"] <= 5  # three are of Textual's empty screen; one for the size, one with its rows
+
+
 @pytest.mark.parametrize("key", MOST)
 def test_opening_is_a_handful_of_widgets_and_modules(counts: dict[str, Any], key: str) -> None:
     found, (widgets, modules, styled) = counts[key], MOST[key]
