@@ -11,8 +11,9 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from squish.config.settings import Settings
 from squish.download.request import BUSY, opened, retry_after
@@ -32,8 +33,7 @@ _KEPT = ("x-error-code", "x-error-message")  # no Link: one search is one answer
 _ERRNO = re.compile(r"\A\[Errno -?\d+\] ")
 
 
-@dataclass(frozen=True, slots=True)
-class HubRequest:
+class HubRequest(msgspec.Struct, frozen=True):
     """about: what is asked for, in a user's words.
 
     most: bytes behind which an answer is cut off; None where a longer one is an error. deadline: seconds for an answer.
@@ -48,8 +48,7 @@ class HubRequest:
     checked: Callable[[bytes], bytes] = bytes
 
 
-@dataclass(frozen=True, slots=True)
-class HubResponse:
+class HubResponse(msgspec.Struct, frozen=True):
     """status of HTTP; headers: what an error is; pause: seconds after which the Hub wants to be asked again."""
 
     status: int

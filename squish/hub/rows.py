@@ -7,7 +7,6 @@ connection.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,8 +24,7 @@ Kind = Literal["mlx", "safetensors", "gguf", "embedding"]
 _LARGEST = 2**53
 
 
-@dataclass(frozen=True, slots=True)
-class HubModel:
+class HubModel(msgspec.Struct, frozen=True):
     """A repository as a search lists it; None, of parameters 0, where the Hub does not know.
 
     tensors: numbers by dtype as safetensors names it; architecture: its model_type; bits: of a quantized model;

@@ -6,9 +6,10 @@ It makes no connection and writes nothing.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+
+import msgspec
 
 from squish.errors import HubError, ModelNotFound, SquishError, UnsupportedModel
 from squish.format.embedding import is_folder
@@ -28,8 +29,7 @@ _BESIDE = re.compile(r"(?:^|[-._/])(?:mmproj|imatrix)(?:[-._]|$)", re.IGNORECASE
 _ELSEWHERE = "Take the model from another repository: `squish search` lists models that run."
 
 
-@dataclass(frozen=True, slots=True)
-class GgufVariant:
+class GgufVariant(msgspec.Struct, frozen=True):
     """One model among the .gguf files of a repository.
 
     stem: its path without the suffix; files: by name; parts: how many files it is in, of which some may be missing.

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import shlex
 import unicodedata
-from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from msgspec.structs import replace
 
 from squish.config.settings import resolve as resolve_settings
@@ -23,8 +23,7 @@ from squish.text import clean, require_utf8
 _GGUF_MAGIC = b"GGUF"
 
 
-@dataclass(frozen=True, slots=True)
-class HubSource:
+class HubSource(msgspec.Struct, frozen=True):
     """A repository on the Hub."""
 
     repo: RepoName
@@ -33,8 +32,7 @@ class HubSource:
         return f"hub:{self.repo.repo_id}"
 
 
-@dataclass(frozen=True, slots=True)
-class FileSource:
+class FileSource(msgspec.Struct, frozen=True):
     """A GGUF file on this machine. label: as the manifest names it."""
 
     path: Path
@@ -44,8 +42,7 @@ class FileSource:
         return self.label
 
 
-@dataclass(frozen=True, slots=True)
-class DirectorySource:
+class DirectorySource(msgspec.Struct, frozen=True):
     """A model directory on this machine.
 
     linked: its files are used where they lie. repo, revision: of the Hub, where it is known to be a copy of that.
@@ -63,8 +60,7 @@ class DirectorySource:
 Source = HubSource | FileSource | DirectorySource
 
 
-@dataclass(frozen=True, slots=True)
-class ResolvedModel:
+class ResolvedModel(msgspec.Struct, frozen=True):
     """A name, resolved. as_published: the catalog chose this repository for the bits that it has."""
 
     ref: ModelId

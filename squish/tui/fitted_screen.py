@@ -112,13 +112,6 @@ class FittedScreen(Screen[Result]):
     def below_has_changed(self, regions: tuple[Region, ...]) -> None:
         """Draw again what is seen there of the screen below, if this is a window."""
 
-    def _compositor_refresh(self) -> None:
-        """What Textual draws while updates are batched, it throws away: it is drawn at the end of the batch alone."""
-        if self.app._batch_count and self.is_current:
-            self._repaint_required = True
-        else:
-            super()._compositor_refresh()
-
     def get_widget_and_offset_at(self, x: int, y: int) -> tuple[Widget | None, Offset | None]:
         """What is drawn there; nothing for what was removed since, whose parent Textual would look for."""
         widget, offset = super().get_widget_and_offset_at(x, y)

@@ -67,8 +67,8 @@ class Counts:
 
 class Drawings:
     """How often Textual lays out and draws a screen that opens, and looks where a line is to be broken. told: the
-    screens that were told a size, in order; dimmed: lines of the screen below a window; whole: how often all of a screen
-    is drawn."""
+    screens that were told a size, in order; dimmed: lines of the screen below a window; whole: how often all of a
+    screen is drawn."""
 
     def __init__(self) -> None:
         self.told: list[str] = []

@@ -27,6 +27,7 @@ from squish.tui.app import SquishApp
 from squish.tui.background import Background
 from squish.tui.downloads import Transfer
 from squish.tui.fitted_screen import FittedScreen
+from squish.tui.memory_readings import Memory
 from squish.tui.palette import PaletteEntry
 from squish.tui.terminal.guard import guarded_stderr, previous
 from squish.tui.widgets.chat.params import ParamsPanel
@@ -400,6 +401,19 @@ async def test_of_a_server_that_has_gone_nothing_is_said_to_be_loaded_or_not() -
             assert "○ not connected" in strip.render().plain and "loaded" not in strip.render().plain
             strip.background_work = (Background("⇄ mac:11435"),)
             assert state in strip.render().plain
+
+
+async def test_the_strip_is_drawn_again_where_it_says_something_else() -> None:
+    async with ScriptedApp(*MODELS, model=SMOL.id).run_test(size=(120, 36)) as pilot:
+        await ready(pilot)
+        strip = pilot.app.screen.query_one(StatusStrip)
+        strip.facts = facts = replace(strip.facts, memory=Memory(10**10, 3 * 10**10))
+        strip.render()
+        strip._repaint_required = False
+        strip.facts = replace(facts, memory=Memory(10**10 + 1, 3 * 10**10))
+        assert not strip._repaint_required
+        strip.facts = replace(facts, memory=Memory(2 * 10**10, 3 * 10**10))
+        assert strip._repaint_required
 
 
 @pytest.mark.parametrize(

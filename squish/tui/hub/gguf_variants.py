@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+import msgspec
 
 from squish.hub.client import Snapshot
 from squish.hub.search import Found
@@ -14,8 +16,7 @@ from squish.tui.hub import filters
 _RANKS: dict[fit.Fits | None, int] = {"yes": 0, "tight": 1, None: 2, "no": 3}
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
+class Variant(msgspec.Struct, frozen=True):
     """name: what to pull; tag: `Q4_K_M`; size in bytes; bits per weight and fits, None where they are not known."""
 
     name: str

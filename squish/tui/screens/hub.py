@@ -38,8 +38,6 @@ from squish.tui.widgets.status import StatusStrip
 from squish.tui.widgets.table import Table
 from squish.tui.windows.confirm import ConfirmScreen
 
-TICK = 0.5
-
 
 class HubScreen(FittedScreen[None]):
     """A search, a table and the card of the marked row."""
@@ -78,7 +76,6 @@ class HubScreen(FittedScreen[None]):
         self._first_run = not self._installed
         if self._first_run:
             self._choice = FIRST_RUN
-        self.set_interval(TICK, self._tick)
         self.app.theme_changed_signal.subscribe(self, lambda _: self._tick())
         self._search.begin("")
         self._show()
@@ -239,6 +236,7 @@ class HubScreen(FittedScreen[None]):
         return self._found.get(self.query_one(Table).marked or "")
 
     def show_downloads(self) -> None:
+        """Show how all is now, which goes on with the downloads: their figures are read twice a second."""
         if self.query(ModelCard):
             self._tick()
 

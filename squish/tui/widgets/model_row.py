@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+import msgspec
 from rich.cells import cell_len
 from rich.text import Text
 from textual.content import Content
@@ -33,8 +33,7 @@ _STATES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class SeenSpeed:
+class SeenSpeed(msgspec.Struct, frozen=True):
     """tps: tokens per second. origin: where that was seen, to stand behind it."""
 
     tps: float

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
+import msgspec
 from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.coordinate import Coordinate
@@ -16,8 +16,7 @@ from squish.tui.scheduling import after_refresh
 _ROOMY = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(msgspec.Struct, frozen=True):
     """width in cells, 0 for the one that takes what is left. from_width: the table's width at which it is shown.
 
     roomy: its width in a table of at least 100 cells, where that is another one.
