@@ -87,8 +87,9 @@ class FittedScreen(Screen[Result]):
 
     def _compositor_refresh(self) -> None:
         """Draw what has changed. Its widgets are about to be told the size that it was laid out for, and to make of it
-        what is to be seen: that is drawn, and not also what was there before."""
-        if self._is_being_fitted:
+        what is to be seen: that is drawn, and not also what was there before. In a batch of updates it would be thrown
+        away."""
+        if self._is_being_fitted or (self.app._batch_count and self.is_current):
             self._dirty_widgets.add(self)
             self.check_idle()
         elif self is self.app.screen or not self.is_current:
