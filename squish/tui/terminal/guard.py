@@ -87,6 +87,11 @@ class SteadyWriter(WriterThread):
             while self._queue.get() is not None:
                 pass
 
+    def stop(self) -> None:
+        """One end more: what fails may be the last flush, behind the one that Textual sends."""
+        self._queue.put(None)
+        super().stop()
+
 
 @contextmanager
 def own_driver_parts() -> Iterator[None]:
