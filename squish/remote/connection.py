@@ -154,7 +154,7 @@ class ServerConnection:
         received, pieces = 0, response.aiter_bytes()
         while True:
             try:
-                async with asyncio.timeout(self._silence if received else None):
+                async with _silence(self._silence if received else None):
                     piece = await anext(pieces, None)
             except TimeoutError:
                 raise RemoteError(f"{self.name} has sent nothing for {self._silence:.0f} s.", hint="Retry.") from None
@@ -238,6 +238,21 @@ class ServerConnection:
             yield
         except (HTTPError, InvalidURL) as error:
             raise failure(error, self.base, CONNECT, streaming=streaming) from None
+
+
+@asynccontextmanager
+async def _silence(seconds: float | None) -> AsyncIterator[None]:
+    """A timeout in two halves: where this process was itself stopped for so long, as by ctrl+z or because the machine
+    slept, what was sent in the meantime is read in the second."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as limit:
+        half = (seconds or 0.0) / 2
+        timer = loop.call_later(half, lambda: limit.reschedule(loop.time() + half)) if seconds else None
+        try:
+            yield
+        finally:
+            if timer is not None:
+                timer.cancel()
 
 
 def _refused(body: bytes) -> str:

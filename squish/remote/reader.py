@@ -20,8 +20,8 @@ from squish.generation import (
     ToolCallDelta,
     Usage,
 )
-from squish.remote.thoughts import ThoughtSplitter
-from squish.remote.wire import CallPiece, ChunkPiece, DeltaPiece, TimingsPiece, UsagePiece
+from squish.remote.thoughts import ThoughtSplitter, parts_of
+from squish.remote.wire import CallPiece, ChunkPiece, DeltaPiece, PromptProgress, TimingsPiece, UsagePiece, figures
 
 _REASONS: dict[str, FinishReason] = {
     "stop": "stop",
@@ -90,8 +90,9 @@ class ChunkReader:
             raise RemoteError("The server sends something that is not a part of an answer.") from None
         if chunk.error:
             raise RemoteError(self._said(data) or "The server ended the answer with an error.")
-        self._usage, self._timings = chunk.usage or self._usage, chunk.timings or self._timings
-        if progress := chunk.prompt_progress:
+        self._usage = figures(chunk.usage, UsagePiece) or self._usage
+        self._timings = figures(chunk.timings, TimingsPiece) or self._timings
+        if progress := figures(chunk.prompt_progress, PromptProgress):
             total = max(progress.total, 0)
             if self._prompt is None:
                 yield Accepted((total,))
@@ -148,13 +149,14 @@ class ChunkReader:
     def _delta(self, delta: DeltaPiece) -> Iterator[GenerationEvent]:
         if self._accepts and not self._accepted and delta.role:
             self._accepted, self._sent = True, self._clock()
-        if thought := delta.reasoning_content or delta.reasoning:
+        thought, text = parts_of(delta.content)
+        if thought := delta.reasoning_content or delta.reasoning or thought:
             self._seen()
             self._thoughts += 1
             yield ReasoningDelta(0, thought)
-        if delta.content:
+        if text:
             self._seen()
-            for event in self._splitter.feed(delta.content):
+            for event in self._splitter.feed(text):
                 self._thoughts += isinstance(event, ReasoningDelta)
                 yield event
         for at, call in enumerate(delta.tool_calls or ()):

@@ -1,12 +1,30 @@
-"""Thoughts in a server's text: an answer that begins with `<think>`, where the server leaves them there. Pure."""
+"""Thoughts in a server's text: an answer that begins with `<think>`, or has parts that are thoughts, where the server
+leaves them there. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from squish.generation import ReasoningDelta, TextDelta
 
 _OPEN, _CLOSE = "<think>", "</think>"
+
+
+def parts_of(content: str | list[Any] | None) -> tuple[str, str]:
+    """The thoughts and the text of a piece of content: text, or a list of parts as Mistral's models send them."""
+    if not isinstance(content, list):
+        return "", content or ""
+    thoughts = text = ""
+    for part in content:
+        match part:
+            case str():
+                text += part
+            case {"type": "thinking", "thinking": str() | list() as thought}:
+                thoughts += "".join(parts_of(thought))
+            case {"text": str() as said}:
+                text += said
+    return thoughts, text
 
 
 class ThoughtSplitter:

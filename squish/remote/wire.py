@@ -1,10 +1,15 @@
-"""What servers of OpenAI's API send, as far as it is read here. Structs only; what they have besides is passed over."""
+"""What servers of OpenAI's API send, as far as it is read here. What they have besides is passed over.
+
+So is a figure of the wrong type: the answer is worth more.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+
+Figures = TypeVar("Figures", bound=msgspec.Struct)
 
 
 class ModelMeta(msgspec.Struct, frozen=True):
@@ -42,10 +47,13 @@ class CallPiece(msgspec.Struct, frozen=True):
 
 
 class DeltaPiece(msgspec.Struct, frozen=True):
-    """reasoning_content and reasoning: two names that servers have for the same."""
+    """reasoning_content and reasoning: two names that servers have for the same.
+
+    content: text, or parts, see thoughts.parts_of.
+    """
 
     role: str | None = None
-    content: str | None = None
+    content: str | list[Any] | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
     tool_calls: list[CallPiece] | None = None
@@ -92,12 +100,12 @@ class PromptProgress(msgspec.Struct, frozen=True):
 
 
 class ChunkPiece(msgspec.Struct, frozen=True):
-    """One event of a streamed answer."""
+    """One event of a streamed answer. usage, timings and prompt_progress: see figures."""
 
     choices: list[ChoicePiece] | None = None
-    usage: UsagePiece | None = None
-    timings: TimingsPiece | None = None
-    prompt_progress: PromptProgress | None = None
+    usage: Any = None
+    timings: Any = None
+    prompt_progress: Any = None
     error: Any = None
 
 
@@ -109,3 +117,23 @@ class ErrorBody(msgspec.Struct, frozen=True):
     """What an error says besides its words."""
 
     error: ErrorPiece
+
+
+def figures(said: Any, kind: type[Figures]) -> Figures | None:
+    """What can be read of an object of figures; None where it is none, or lacks one that it must have."""
+    if not isinstance(said, dict):
+        return None
+    read = {name: said[name] for name in kind.__struct_fields__ if name in said and _reads(name, said[name], kind)}
+    try:
+        return msgspec.convert(read, kind)
+    except msgspec.ValidationError:
+        return None
+
+
+def _reads(name: str, value: Any, kind: type[msgspec.Struct]) -> bool:
+    others = {each.name: 0 for each in msgspec.structs.fields(kind) if each.required}
+    try:
+        msgspec.convert({**others, name: value}, kind)
+    except msgspec.ValidationError:
+        return False
+    return True

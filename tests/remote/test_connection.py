@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -191,6 +192,29 @@ async def test_a_server_that_drips_is_given_up_after_a_silence() -> None:
             async with connection.events("/v1/chat/completions", {}) as events:
                 async for _ in events:
                     pass
+        await connection.close()
+
+
+async def test_a_program_that_was_itself_stopped_reads_on() -> None:
+    """What the server sent in the meantime lies there, and the time for it has passed."""
+    silence = 0.2
+
+    async def stopping(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(STREAM + chunk(content="one "))
+        await writer.drain()
+        await heard.wait()
+        writer.write(chunk(content="two ") + END)
+        over = time.monotonic() + silence
+        while time.monotonic() < over:  # nothing in this process goes on, as under SIGSTOP
+            pass
+
+    heard = asyncio.Event()
+    async with small_server({CHAT: stopping}) as server:
+        connection = ServerConnection(server.url, silence=silence)
+        async with connection.events("/v1/chat/completions", {}) as events:
+            assert b"one" in await anext(events)
+            heard.set()
+            assert b"two" in await anext(events)
         await connection.close()
 
 

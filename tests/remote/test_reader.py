@@ -224,6 +224,29 @@ def test_thoughts_come_by_any_of_their_names() -> None:
     assert read(delta(content="<think>\nhm</think>\n\nHi"), delta("stop"))[:2] == both
 
 
+def test_content_in_parts_is_read_as_the_text_and_the_thoughts_that_it_is() -> None:
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "h"}, {"type": "text", "text": "m"}]}
+    parts = ["H", {"type": "text", "text": "i"}, {"type": "image_url", "image_url": {}}, {"type": "text", "text": 1}, 7]
+    said = [ReasoningDelta(0, "hm"), TextDelta(0, "Hi")]
+    assert read(delta(content=[thought, *parts]), delta("stop"))[:2] == said
+    assert read(delta(content=[{"type": "thinking", "thinking": "hm"}]), delta("stop", content="Hi"))[:2] == said
+    assert read(delta(content=[{"type": "thinking", "thinking": 1}, *parts]), delta("stop"))[:1] == said[1:]
+
+
+def test_figures_of_another_type_are_passed_over_and_the_answer_stays() -> None:
+    usage = {"prompt_tokens": "nine", "completion_tokens": 2, "prompt_tokens_details": [], "total_tokens": None}
+    timings = {"prompt_ms": "fast", "predicted_ms": 500.0, "prompt_n": 2.5}
+    text, end = read(delta(content="Hi"), delta("stop"), {"choices": [], "usage": usage, "timings": timings})
+    assert text == TextDelta(0, "Hi") and isinstance(end, Finished)
+    assert (end.usage.prompt_tokens, end.usage.completion_tokens, end.timings.decode) == (0, 2, 0.5)
+    progress = {"choices": [], "prompt_progress": {"total": 100, "cache": "much", "processed": 70}}
+    assert read(progress, delta("stop", content="x"))[1] == Prefill(0, 70, 100)
+    others: tuple[Any, ...] = (7, "x", [], {}, {"total": "x"}, True)
+    for foreign in others:
+        sent = {"choices": [], "usage": foreign, "timings": foreign, "prompt_progress": foreign}
+        assert read(delta("stop", content="Hi"), sent)[0] == TextDelta(0, "Hi")
+
+
 @pytest.mark.parametrize("size", range(1, 9))
 @pytest.mark.parametrize(
     ("text", "thought", "said"),
