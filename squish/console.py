@@ -12,7 +12,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Event, RLock, Thread
 from typing import Any, TextIO
 
@@ -150,6 +150,10 @@ class Status:
             yield
         finally:
             self.clear()
+
+    def on_terminal(self, text: str) -> AbstractContextManager[None]:
+        """The same on a terminal; elsewhere a log is not told of it."""
+        return self.waiting(text) if self.is_live else nullcontext()
 
     def clear(self) -> None:
         """Take the line away; what comes next starts at the margin, at once."""

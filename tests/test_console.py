@@ -135,3 +135,19 @@ def test_a_wait_is_a_line_with_seconds_where_there_is_no_terminal(
     with status.waiting("fusing…"):
         status.wait("fusing…", time.monotonic() - 20)
     assert capsys.readouterr().err.splitlines()[:2] == ["fusing…", "fusing…  20 s"]
+
+
+def test_a_wait_that_no_log_is_told_of_shows_on_a_terminal_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "_PLAIN_INTERVAL", 0.0)
+    with console.Status().on_terminal("searching…"):
+        pass
+    assert capsys.readouterr().err == ""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal(COLUMNS)
+    monkeypatch.setattr(sys, "stderr", terminal.stream)
+    with console.Status().on_terminal("searching…"):
+        pass
+    assert [each.strip("\r") for each in drawn(terminal)] == ["", "searching…", ""]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,7 +57,7 @@ def doctor(as_json: bool, hosts: Path | None, model: str | None) -> int:
 def _shown_waiting(found: Iterator[Finding]) -> Iterator[Finding]:
     """On a terminal, each is waited for with its seconds; elsewhere the lines that come say enough."""
     status = console.Status()
-    with nullcontext() if not status.is_live else status.waiting("checking…"):
+    with status.on_terminal("checking…"):
         for finding in found:
             status.clear()
             yield finding

@@ -100,9 +100,11 @@ async def _answers(runtime: Runtime, requests: list[EmbeddingRequest]) -> AsyncI
     first = 0
     for request in requests:
         try:
-            yield first, await runtime.sessions.embed(request)
+            with console.Status().on_terminal(f"embedding with {request.model}…"):
+                found = await runtime.sessions.embed(request)
         except InvalidInput as error:
             raise _placed(error, first) from error
+        yield first, found
         first += len(request.inputs)
 
 

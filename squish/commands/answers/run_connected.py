@@ -9,6 +9,7 @@ from squish.commands.serving.connect import address_and_key
 from squish.config.settings import Settings
 from squish.errors import ModelNotFound
 from squish.models.manifest import Manifest
+from squish.remote.address import short
 from squish.remote.connected import Connected, connect
 
 
@@ -18,7 +19,8 @@ async def open_there(settings: Settings, url: str, variable: str | None, model: 
     Raises InvalidInput for an address or a model that cannot be used, RemoteError, ModelNotFound.
     """
     address, key = address_and_key(url, variable, settings)
-    backend = await connect(settings, address, key)
+    with console.Status().on_terminal(f"connecting to {short(address)}…"):
+        backend = await connect(settings, address, key)
     try:
         found = backend.store.find(model) if model else _only(backend)
         found.require_chat()

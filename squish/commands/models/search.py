@@ -49,7 +49,8 @@ def search(query: str, context: int, fits: bool, sort: str | None, limit: int, a
     settings = Settings.from_environment()
     wanted = searching.SearchQuery(query, context, fits or not query, sort, limit)
     try:
-        found = resolver.run(searching.everywhere(wanted, settings))
+        with console.Status().on_terminal("searching…"):
+            found = resolver.run(searching.everywhere(wanted, settings))
     except HubError as error:
         console.error(error)
         console.note("Only the catalog and the installed models were searched.")
