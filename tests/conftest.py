@@ -342,7 +342,7 @@ def share_compiled(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if _UNTIL_THE_END and not _FORKED and sys.platform == "linux":
         _FORKED.append(_UNTIL_THE_END[0].enter_context(ForkedWorkers(_compiled(), *_SHELVES)))
-    for each in (*_compiled().iterdir(), *_SHELVES):
+    for each in (*_compiled().glob("[!.]*"), *_SHELVES):  # and not what another run is compiling
         if not (folder / each.name).exists():
             (folder / each.name).symlink_to(each)
 

@@ -159,24 +159,30 @@ def behind(app: ScriptedApp) -> str:
     return "".join(segment.text for line in dimmed(app) for segment in line)
 
 
-async def test_a_line_that_changes_below_a_window_is_all_that_is_made_and_drawn_of_either(
+async def test_what_changes_below_a_window_is_all_that_is_made_and_drawn_of_either(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    app, made, whole = ScriptedApp(*MODELS, model=SMOL.id), list[list[str]](), list[str]()
-    rows, all_of_it = FittedScreen.rows, Compositor.render_full_update
+    app, whole, changed = ScriptedApp(*MODELS, model=SMOL.id), list[str](), list[Region]()
+    made = list[tuple[Region, str]]()
+    rows, all_of_it, told = FittedScreen.rows, Compositor.render_full_update, ModelPicker.below_has_changed
 
     def counted(screen: FittedScreen[Any], wanted: Region) -> list[Strip]:
         found = rows(screen, wanted)
-        made.append([strip.text for strip in found])
+        made.append((wanted, "".join(strip.text for strip in found)))
         return found
 
     def drawn_whole(compositor: Compositor, *given: Any, **named: Any) -> Any:
         whole.append(type(compositor.root).__name__)
         return all_of_it(compositor, *given, **named)
 
+    def has_changed(window: ModelPicker, regions: tuple[Region, ...]) -> None:
+        changed.extend(regions)
+        told(window, regions)
+
     monkeypatch.setattr(FittedScreen, "rows", counted)
     monkeypatch.setattr(Compositor, "render_update", RENDER)  # at once, as a terminal would see it
     monkeypatch.setattr(Compositor, "render_full_update", drawn_whole)
+    monkeypatch.setattr(ModelPicker, "below_has_changed", has_changed)
     async with app.run_test(size=(100, 36)) as pilot:
         await ready(pilot)
         await ask(pilot, "go")
@@ -184,14 +190,18 @@ async def test_a_line_that_changes_below_a_window_is_all_that_is_made_and_drawn_
         await until(pilot, lambda: "One." in shown(pilot))
         await pilot.press("ctrl+l")
         await until(pilot, lambda: isinstance(app.screen, ModelPicker))
-        await until(pilot, lambda: bool(made) and len(made[0]) == 36)
+        await until(pilot, lambda: bool(made) and made[0][0].height == 36)
         await pilot.pause()
-        assert [len(each) for each in made].count(36) == 1, "all of it once, when the window opens"
-        made.clear()
+        assert [region.height for region, _ in made].count(36) == 1, "all of it once, when the window opens"
         whole.clear()
         app.engine.last.say(" Two.")
-        await until(pilot, lambda: bool(made) and "One. Two." in "".join(made[-1]))
-        assert all(len(each) <= 3 for each in made), [len(each) for each in made]
+        await until(pilot, lambda: any("One. Two." in text for _, text in made))
+        lines = {y for region in changed for y in region.line_range}  # a cursor blinks and a clock goes on as well
+        assert {y for region, _ in made[1:] for y in region.line_range} <= lines
+        below = app.screen_stack[0]
+        assert isinstance(below, FittedScreen)
+        [answer] = [y for y, line in enumerate(rows(below, Region(0, 0, 100, 36))) if "Two." in line.text]
+        assert any(region.height == 1 and answer in region.line_range for region in changed)
         assert whole == []
 
 

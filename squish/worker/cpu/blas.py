@@ -188,7 +188,7 @@ def _build_shim(compiler: Path, openblas: Path, cache_dir: Path, threads: int) -
         raise _Unusable(reason, _UPDATE)
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache_dir, prefix="blas-") as scratch:
+        with tempfile.TemporaryDirectory(dir=cache_dir, prefix=".blas-") as scratch:
             compiled = Path(scratch) / built.name
             try:
                 _compile(compiler, options, source, compiled)
