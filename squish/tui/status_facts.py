@@ -19,10 +19,14 @@ def facts(
     conversation: Conversation, statuses: Iterable[ModelStatus], machine: MemoryReadings, unseen: int = 0,
     missing: str = "",
 ) -> StripFacts:  # fmt: skip
-    """The strip's figures, with the machine read now. unseen: requests that nobody waits for, such as for titles.
-    missing: where the model is not, in words; empty where it can be asked.
+    """The figures, with the machine read now, of the model that answers, or else of the one that is asked next.
+
+    unseen: requests that nobody waits for, such as for titles. missing: where the model is not, in words; empty where
+    it can be asked.
     """
-    model, running = conversation.model, conversation.running
+    turn = conversation.running or (conversation.turns[-1] if conversation.turns else None)
+    running = conversation.running
+    model = running.model if running else conversation.model
     status = next((each for each in statuses if each.serves(model)), None)
     if missing and not running and status is None:
         symbol, state, style = "○", missing, "$text-warning"
@@ -30,7 +34,7 @@ def facts(
         symbol, state, style = _state(_doing(running.answer) if running else "", bool(model))
     else:
         symbol, state, style = _of_model(status, unseen)
-    answer = conversation.turns[-1].answer if conversation.turns else None
+    answer = turn.answer if turn and turn.model == model else None
     return StripFacts(
         model=clean(model),
         state=state,
@@ -38,6 +42,7 @@ def facts(
         symbol=symbol,
         style=style,
         weights=status.weights_bytes if status else 0,
+        following=clean(conversation.model) if conversation.model != model else "",
         progress=answer.prefill_fraction if answer and answer.phase == "prefill" else None,
         speed=answer.speed if answer else 0.0,
         process=(machine.of_model(status) or 0) if status else 0,

@@ -21,7 +21,8 @@ _DETAILS = 6  # 1 speed, 2 what goes on behind, 3 memory, 4 weights, 5 bars, 6 t
 class StripFacts(msgspec.Struct, frozen=True):
     """What the strip shows. state: a word or a few; symbol and style go with it; sizes in bytes, 0 when not known.
 
-    progress: 0..1 of the prompt read, or None; speed: tokens per second; process: memory of the worker.
+    following: the model that is asked next, where it is another one; progress: 0..1 of the prompt read, or None; speed:
+    tokens per second; process: memory of the worker.
     """
 
     model: str = ""
@@ -29,6 +30,7 @@ class StripFacts(msgspec.Struct, frozen=True):
     is_loading: bool = False
     symbol: str = "○"
     style: str = "$foreground-muted"
+    following: str = ""
     weights: int = 0
     progress: float | None = None
     speed: float = 0.0
@@ -94,6 +96,8 @@ class StatusStrip(Widget):
         if facts.progress is not None:
             bar = f" {figures.bar(facts.progress, 8)}" if detail >= 5 else ""
             pieces.append((f" {figures.percent(facts.progress)}{bar}", facts.style))
+        if facts.following and detail >= 2:
+            pieces.append((f"  next {short(facts.following)}", "$text-secondary"))
         if facts.weights and detail >= 4:
             pieces.append((f"  weights {figures.size(facts.weights)}", "$foreground-muted"))
         if facts.speed and detail >= 1:

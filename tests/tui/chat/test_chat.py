@@ -10,6 +10,7 @@ from squish.errors import ContextLengthExceeded, LoadFailed, QueueFull
 from squish.generation import ChatPrompt, Message, Preparing
 from squish.memory.reservations import Shortage
 from squish.tui import actions
+from squish.tui.messages import UseModel
 from squish.tui.screens.chat import ChatScreen
 from squish.tui.screens.compare import CompareScreen
 from squish.tui.screens.hub import HubScreen
@@ -19,6 +20,7 @@ from squish.tui.widgets.chat.params import ParamsPanel
 from squish.tui.widgets.chat.prompt import PromptInput
 from squish.tui.widgets.chat.transcript import LIVE_ANSWERS, Transcript
 from squish.tui.widgets.markdown.live import LiveMarkdown
+from squish.tui.widgets.status import StatusStrip
 from squish.tui.widgets.transfer_list import TransferList
 from squish.tui.windows.help import HelpScreen
 from squish.tui.windows.model_picker import ModelPicker
@@ -323,6 +325,23 @@ async def test_the_picker_narrows_and_takes() -> None:
         await until(pilot, lambda: isinstance(app.screen, ChatScreen))
         await ask(pilot, "hello")
         assert app.engine.last.request.model == "qwen3:8b"
+
+
+async def test_the_strip_names_the_model_that_answers_and_no_speed_of_another_one() -> None:
+    app = new_app()
+    async with app.run_test(size=(120, 36)) as pilot:
+        await ask(pilot, "hello")
+        app.engine.last.say("Hi ")
+        strip = app.screen.query_one(StatusStrip)
+        await until(pilot, lambda: strip.facts.state == "writing")
+        app.screen.post_message(UseModel("qwen3:8b"))
+        await until(pilot, lambda: "next qwen3:8b" in strip.render().plain)
+        assert (strip.facts.model, strip.facts.state) == (SMOL.id, "writing")
+        app.engine.last.finish(tokens=212)
+        await until(pilot, lambda: strip.facts.model == "qwen3:8b")
+        assert "tok/s" not in strip.render().plain and "next" not in strip.render().plain
+        app.screen.post_message(UseModel(SMOL.id))
+        await until(pilot, lambda: strip.facts.model == SMOL.id and strip.facts.speed > 0)
 
 
 async def test_the_picker_closes_without_a_change() -> None:
