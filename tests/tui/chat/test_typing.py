@@ -26,13 +26,16 @@ def new_app() -> ScriptedApp:
     return ScriptedApp(*MODELS, model=SMOL.id)
 
 
-@pytest.mark.parametrize("into", ["answer", "transcript"])
+@pytest.mark.parametrize("into", ["answer", "transcript", "an answer after another was marked"])
 async def test_letters_are_no_commands_before_a_message_is_marked(into: str) -> None:
     app = new_app()
     async with app.run_test() as pilot:
         await ask(pilot, "one")
         await answer(pilot, "first")
-        if into == "answer":
+        if into != "transcript":
+            if into != "answer":
+                await pilot.press("alt+up")
+                await until(pilot, lambda: bool(app.screen.query(".-marked")))
             await pilot.click(".answer")
         else:
             app.screen.set_focus(app.screen.query_one(Transcript))

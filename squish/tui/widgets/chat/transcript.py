@@ -17,7 +17,7 @@ from textual.widgets import Static
 from squish.text import clean, whole
 from squish.tui import actions
 from squish.tui.chat.conversation import ONLY, Turn, Versions
-from squish.tui.messages import FollowingChanged
+from squish.tui.messages import FollowingChanged, Typed
 from squish.tui.scheduling import after_refresh
 from squish.tui.terminal import clipboard
 from squish.tui.widgets.chat.typed_elsewhere import TypedElsewhere
@@ -181,6 +181,12 @@ class Transcript(VerticalScroll, TypedElsewhere, can_focus=True):
 
     def is_command(self, key: str) -> bool:
         return self._marked is not None and key in self._bindings.key_to_bindings
+
+    def on_click(self) -> None:
+        """Who clicks into an answer and types means the prompt, also if a message was marked before, or found."""
+        if self._marked is not None:
+            self.unmark()
+            self.post_message(Typed(""))
 
     def mark(self, turn: Turn, part: Part) -> None:
         """Mark a message and bring it into view."""
