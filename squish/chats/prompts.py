@@ -20,7 +20,8 @@ def checked_name(name: str) -> str:
     """A name that a template may have. Raises InvalidInput."""
     if not _NAME.fullmatch(name) or name in ("save", "rm"):
         hint = "A name is one word of at most 40 letters, digits, - _ and dots."
-        raise InvalidInput(f"{clean(name) or 'Nothing'} cannot be the name of a template.", hint=hint, param="template")
+        said = f"{clean(name)} cannot be the name of a template." if name else "The template has no name."
+        raise InvalidInput(said, hint=hint, param="template")
     return name
 
 

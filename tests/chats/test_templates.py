@@ -86,7 +86,7 @@ def test_prompt_templates_come_by_name_or_from_a_file(tmp_path: Path) -> None:
         prompts.named(tmp_path, "none")
     assert "translate" in (refused.value.hint or "")
     for name in ("", "save", "rm", "two words", "a\x1b", "-x"):
-        with pytest.raises(InvalidInput, match="cannot be the name"):
+        with pytest.raises(InvalidInput, match="cannot be the name" if name else "The template has no name"):
             prompts.checked_name(name)
 
 
