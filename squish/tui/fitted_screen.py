@@ -21,6 +21,8 @@ from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
 
+from squish.tui import notices
+
 Result = TypeVar("Result")
 
 
@@ -66,6 +68,9 @@ class FittedScreen(Screen[Result]):
         super().__init__(*given, **named)
         self._compositor: _ChangedParts = _ChangedParts()
         self._is_being_fitted = False
+
+    def on_screen_suspend(self) -> None:
+        notices.withdraw(self)
 
     def show_downloads(self) -> None:
         """Draw what is shown of downloads, also below a window; called when their figures have been read."""

@@ -18,6 +18,12 @@ from squish.tui.scheduling import after_refresh
 _EDGE = 1  # line at the top that says what is on
 
 
+def withdraw(screen: Screen[Any]) -> None:
+    """Take them off a screen that another one lies over, which shows them in its own place."""
+    for rack in screen.query_children(ToastRack):
+        rack.display = False
+
+
 def keep_clear(screen: Screen[Any]) -> None:
     """Order the notices of a screen, and put them there when it has been laid out."""
     try:

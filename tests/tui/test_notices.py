@@ -8,6 +8,7 @@ from textual.widgets import Input, TextArea
 from textual.widgets._toast import Toast
 
 from squish.tui.windows.line_input import LineScreen
+from squish.tui.windows.model_picker import ModelPicker
 from tests.tui.scenes import ready, screen_text, until
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp
 
@@ -53,5 +54,18 @@ async def test_a_notice_moves_out_of_the_way_of_a_window_that_opens_and_back() -
         await until(pilot, lambda: "One" in "".join(screen_text(pilot).splitlines()[:6]))
         await pilot.press("ctrl+p")
         await until(pilot, lambda: "One" in "".join(screen_text(pilot).splitlines()[-6:]))
+        await pilot.press("escape")
+        await until(pilot, lambda: "One" in "".join(screen_text(pilot).splitlines()[:6]))
+
+
+async def test_a_notice_is_seen_once_and_not_below_a_window_as_well() -> None:
+    app = ScriptedApp(*MODELS, model=SMOL.id)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await ready(pilot)
+        app.notify("One", timeout=1000, markup=False)
+        await until(pilot, lambda: "One" in screen_text(pilot))
+        await pilot.press("ctrl+l")
+        await until(pilot, lambda: isinstance(app.screen, ModelPicker) and bool(app.screen.query(Toast)))
+        await until(pilot, lambda: screen_text(pilot).count("One") == 1)
         await pilot.press("escape")
         await until(pilot, lambda: "One" in "".join(screen_text(pilot).splitlines()[:6]))
