@@ -49,24 +49,26 @@ class ServedModel(msgspec.Struct, frozen=True):
 
 
 class Server(msgspec.Struct, frozen=True):
-    """A server that runs now. started in Unix seconds; url is empty while it starts."""
+    """A server that runs now. started in Unix seconds; url is empty while it starts. beside: a full-screen chat has it
+    and is more than it."""
 
     pid: int
     url: str
     started: float
     models: tuple[ServedModel, ...]
+    beside: bool = False
 
 
 class Announcement:
     """`async with Announcement(home, models) as announcement:` around a server; call `listening` when it has a URL.
 
-    models: tells what is loaded, whenever somebody asks: values with the attributes of ServedModel. Where no socket can
-    be made the server runs without one.
+    models: tells what is loaded, whenever somebody asks: values with the attributes of ServedModel. beside: as in
+    Server. Where no socket can be made the server runs without one.
     """
 
-    def __init__(self, home: Path, models: Callable[[], Sequence[object]]) -> None:
+    def __init__(self, home: Path, models: Callable[[], Sequence[object]], *, beside: bool = False) -> None:
         self._path = _directory(home) / f"{os.getpid()}.sock"
-        self._models = models
+        self._models, self._beside = models, beside
         self._url = ""
         self._started = time.time()
         self._server: asyncio.Server | None = None
@@ -94,7 +96,7 @@ class Announcement:
     def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             models = msgspec.convert(self._models(), tuple[ServedModel, ...], from_attributes=True)
-            writer.write(msgspec.json.encode(Server(os.getpid(), self._url, self._started, models)))
+            writer.write(msgspec.json.encode(Server(os.getpid(), self._url, self._started, models, self._beside)))
         finally:
             writer.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import pytest
 from squish import __version__
 from squish.cli import cli
 from squish.commands.exits import Exit
+from squish.commands.serving.servers import stop
+from squish.errors import SquishError
 from squish.system import servers
 from tests.conftest import MODEL, PATIENCE, SQUISH
 
@@ -218,3 +221,17 @@ def test_what_a_killed_server_left_behind_is_no_server(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "run")], check=True)
     assert servers.servers(tmp_path) == ()
     assert list((tmp_path / "run").iterdir()) == []
+
+
+async def test_a_full_screen_chat_is_not_ended_with_the_server_that_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(servers, "stop", lambda server: ended.append(server.pid))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    async with servers.Announcement(tmp_path / ".squish", list, beside=True) as announcement:
+        announcement.listening("http://here")
+        for process in (None, os.getpid()):
+            with pytest.raises(SquishError, match="http://here is served by a full-screen chat"):
+                await asyncio.to_thread(stop.callback, process, True)  # type: ignore[arg-type]
+    assert ended == []

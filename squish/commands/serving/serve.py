@@ -176,21 +176,24 @@ def with_who_listens(error: ConfigError, settings: Settings) -> ConfigError:
 
 
 async def serve_beside(
-    runtime: Runtime, host: str, port: int, *, stop: asyncio.Event, on_ready: Callable[[str], None]
+    runtime: Runtime, host: str, port: int, *, stop: asyncio.Event, on_ready: Callable[[str, Callable[[], bool]], None]
 ) -> None:
-    """Serve inside another front door, on its runtime, until stop is set; on_ready gets the URL.
+    """Serve inside another front door, on its runtime, until stop is set; on_ready gets the URL, and what tells whether
+    a request must have a key: the first can be made meanwhile.
 
     Raises what serving raises: ConfigError with param "port" where the port is taken.
     """
+    from squish.api.clients.clients import Clients
     from squish.api.serving.options import Options
     from squish.api.serving.server import Shutdown, serve
     from squish.system.servers import Announcement
 
-    async with Announcement(runtime.settings.home, runtime.sessions.status) as announcement:
+    clients = Clients(runtime.settings.home, runtime.settings.api_key, runtime.store)
+    async with Announcement(runtime.settings.home, runtime.sessions.status, beside=True) as announcement:
 
         def ready(address: Address) -> None:
             announcement.listening(address.url)
-            on_ready(address.url)
+            on_ready(address.url, lambda: clients.need_keys)
 
         await serve(runtime, Options(host, port), stop=Shutdown(gently=stop, drain=_DRAIN_BESIDE), on_ready=ready)
 

@@ -62,6 +62,7 @@ def stop(process: int | None, every: bool) -> None:
     """Stop a running server.
 
     If several are running, name the PROCESS that `squish ps` shows. Requests in flight have half a minute to end.
+    A server that a full-screen chat has is stopped there: the chat would end with it.
 
     \b
     squish stop
@@ -75,6 +76,10 @@ def stop(process: int | None, every: bool) -> None:
     if not chosen:
         said = "None of your servers is running." if not running else f"None of your servers is process {process}."
         raise SquishError(said, hint="`squish ps` lists running servers; `squish serve` starts one.")
+    own, chosen = chosen, [server for server in chosen if not server.beside]
+    if not chosen:
+        said = f"{own[0].url} is served by a full-screen chat (process {own[0].pid}), which would end with it."
+        raise SquishError(said, hint="Stop it there: F5, then s.")
     if len(chosen) > 1 and not every:
         numbers = ", ".join(str(server.pid) for server in chosen)
         raise SquishError(f"{len(chosen)} servers are running: {numbers}.", hint="Name one, or run: squish stop --all")

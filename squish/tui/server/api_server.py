@@ -24,14 +24,18 @@ _PORTS_TRIED = 50
 State = Literal["off", "starting", "on", "stopping", "failed", "connected", "lost"]
 
 
+Ready = Callable[[str, Callable[[], bool]], None]
+
+
 class Serve(Protocol):
-    """Serves the API until stop is set. on_ready gets the address when requests are answered.
+    """Serves the API until stop is set. on_ready gets the address when requests are answered, and what tells whether
+    they must have a key.
 
     Raises ConfigError with param "port" when the port is taken, and other SquishErrors.
     """
 
     def __call__(
-        self, runtime: Runtime, host: str, port: int, *, stop: asyncio.Event, on_ready: Callable[[str], None]
+        self, runtime: Runtime, host: str, port: int, *, stop: asyncio.Event, on_ready: Ready
     ) -> Coroutine[None, None, None]: ...
 
 
@@ -84,15 +88,19 @@ class ApiServer:
 
     def __init__(self, runtime: Runtime, serve: Serve | None) -> None:
         self.host, self.port = runtime.settings.host, runtime.settings.port
-        self.about = "clients must send the key" if runtime.settings.api_key else "no API key is set"
         self.state: State = "off"
         self.url = ""
         self.error: SquishError | None = None
         self.log: deque[str] = deque(maxlen=LOG_LINES)
         self.lines_seen = 0
         self._runtime, self._serve = runtime, serve
+        self._needs_key: Callable[[], bool] = lambda: bool(runtime.settings.api_key)
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def about(self) -> str:
+        return "clients must send a key" if self._needs_key() else "no API key is set"
 
     @property
     def port_taken(self) -> bool:
@@ -164,8 +172,8 @@ class ApiServer:
             hint = "{key:app.connect} uses the models of that server; " + _NEXT_PORT
         return ConfigError(text, hint=hint, param="port")
 
-    def _ready(self, url: str) -> None:
-        self.url, self.state = url, "on"
+    def _ready(self, url: str, needs_key: Callable[[], bool]) -> None:
+        self.url, self.state, self._needs_key = url, "on", needs_key
 
     def _add_line(self, line: str) -> None:
         self.log.append(line)

@@ -8,10 +8,12 @@ import socket
 import urllib.error
 import urllib.request
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import pytest
 
+from squish.api.clients.keys import ApiKey, KeyFile
 from squish.commands.serving.serve import serve_beside
 from squish.config.settings import Settings
 from squish.errors import QueueFull
@@ -46,11 +48,11 @@ def post(url: str, prompt: str, tokens: int) -> dict[str, object]:
     return decoded
 
 
-async def test_the_api_runs_beside_the_chat_and_shows_its_requests(real_settings: Settings) -> None:
+async def test_the_api_runs_beside_the_chat_and_shows_its_requests(real_settings: Settings, tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        settings = replace(real_settings, port=other.getsockname()[1])
+        settings = replace(real_settings, port=other.getsockname()[1], home=tmp_path)
         async with Runtime(settings) as runtime:
             app = SquishApp(runtime, MODEL, serve=serve_beside)
             async with app.run_test(size=(110, 30)) as pilot:
@@ -74,6 +76,9 @@ async def test_the_api_runs_beside_the_chat_and_shows_its_requests(real_settings
                     await long
                 stopped.value.close()
                 await wait_for(pilot, lambda: "■ stopped" in screen_text(pilot))
+                assert "no API key is set" in screen_text(pilot)
+                KeyFile(tmp_path).add(ApiKey(name="somebody", hash=""))
+                await wait_for(pilot, lambda: "clients must send a key" in screen_text(pilot))
                 await pilot.press("s")
                 await wait_for(pilot, lambda: app.server.state == "off")
 
