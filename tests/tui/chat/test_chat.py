@@ -27,6 +27,8 @@ from squish.tui.windows.model_picker import ModelPicker
 from tests.tui.scenes import answer, ask, empty_chat, note, prompt, ready, screen_text, shown, until, write
 from tests.tui.scripted import MODELS, SMOL, ScriptedApp, ScriptedGeneration
 
+NOTHING_ASKED = "No question has been asked in this chat yet."
+
 
 def new_app() -> ScriptedApp:
     return ScriptedApp(*MODELS, model=SMOL.id)
@@ -355,6 +357,26 @@ async def test_the_picker_closes_without_a_change() -> None:
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, ChatScreen))
         assert app.engine.loads == [SMOL.id]
+
+
+@pytest.mark.parametrize("command", ["/again", "/continue", "/edit"])
+async def test_what_needs_a_question_says_that_there_is_none(command: str) -> None:
+    app = new_app()
+    async with app.run_test(notifications=True) as pilot:
+        await ready(pilot)
+        prompt(pilot).put(command)
+        await pilot.press("enter")
+        await until(pilot, lambda: [each.message for each in app._notifications] == [NOTHING_ASKED])
+
+
+async def test_an_answer_that_is_complete_is_retried_by_a_command_that_can_be_typed() -> None:
+    app = new_app()
+    async with app.run_test(notifications=True) as pilot:
+        await ask(pilot, "one")
+        await answer(pilot, "first")
+        prompt(pilot).put("/continue")
+        await pilot.press("enter")
+        await until(pilot, lambda: any("/again retries it" in each.message for each in app._notifications))
 
 
 async def test_slash_commands() -> None:

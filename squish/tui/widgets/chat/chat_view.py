@@ -199,7 +199,7 @@ class ChatView(Vertical):
 
     def edit(self) -> None:
         """Rewrite a question, into a branch of its own."""
-        if turn := self.dialogue.idle_turn():
+        if turn := self.dialogue.answered_turn():
             self._chats.edit(turn, self.prompt.draft)
             self.transcript.unmark()
             self.prompt.put(turn.question)

@@ -230,6 +230,12 @@ class Dialogue:
             return None
         return self.transcript.current[0] if self.transcript.current else None
 
+    def answered_turn(self) -> Turn | None:
+        """The same, for what is nothing without one: that there is none yet is said."""
+        if not self._shown.turns:
+            self._advise("No question has been asked in this chat yet.")
+        return self.idle_turn()
+
     async def _rewrite(self, turn: Turn) -> None:
         """Show the branch as it is now, and let the turn be answered."""
         self.transcript.unmark()
@@ -240,18 +246,18 @@ class Dialogue:
 
     async def regenerate(self) -> None:
         """Ask for another version of an answer."""
-        if turn := self.idle_turn():
+        if turn := self.answered_turn():
             with reporting_errors(self._listener.app):
                 await self._rewrite(self._shown.answer_again(turn))
 
     async def go_on(self) -> None:
         """Let an answer that was stopped or cut go on."""
-        turn = self.idle_turn()
+        turn = self.answered_turn()
         if turn is None:
             return
         answer = turn.answer
         if not (answer.text or answer.steps) or (answer.reason == "stop" and answer.phase == "done"):
-            self._advise(f"This answer is complete; {key(self._listener.app, 'transcript.again')} retries it.")
+            self._advise("This answer is complete; /again retries it.")
         elif turn is not self._shown.turns[-1]:
             self._advise("Only the last answer can be continued.")
         else:
