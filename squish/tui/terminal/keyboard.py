@@ -189,6 +189,8 @@ class QuickDriver(LinuxDriver):
     loop for each key, through the pipe that signals come through: full of many keys, it loses SIGTERM.
     """
 
+    _is_stopping = False
+
     def run_input_thread(self) -> None:
         """Hand on what comes until the app ends."""
         with selectors.SelectSelector() as selector:
@@ -207,7 +209,27 @@ class QuickDriver(LinuxDriver):
     def send_message(self, message: Message) -> None:
         self._app.post_message(message)
 
+    def _sigtstp_application(self, *_: object) -> None:
+        """Stop between two steps of the loop: a signal comes also while the queue to the writer of the terminal is
+        locked, and what takes the terminal back or lets go of it waits for that lock.
+        """
+        self._loop.call_soon_threadsafe(self._stop)
+
+    def _stop(self) -> None:
+        self._is_stopping = True
+        try:
+            super()._sigtstp_application()
+        finally:
+            self._is_stopping = False
+
     def _sigcont_application(self, *_: object) -> None:
+        """Before anything else is drawn, if it was stopped there; otherwise between two steps of the loop as well."""
+        if self._is_stopping:
+            self._go_on()
+        else:
+            self._loop.call_soon_threadsafe(self._go_on)
+
+    def _go_on(self) -> None:
         """Take the terminal back after a stop, and draw all of it again.
 
         Textual lets go of the terminal before SIGTSTP stops it. What SIGSTOP stopped has not: taken twice, its keys

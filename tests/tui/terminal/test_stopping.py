@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pty
 import re
@@ -13,9 +14,12 @@ import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
+
+from squish.tui.terminal.keyboard import QuickDriver
 
 _SEQUENCE = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|.)")
 _PROGRAM = """
@@ -103,3 +107,42 @@ def test_a_stopped_program_draws_all_again_and_leaves_the_terminal_as_it_was(
         assert termios.tcgetattr(side) == before
         for off, on in ((b"\x1b[?1049l", b"\x1b[?1049h"), (b"\x1b[?25h", b"\x1b[?25l")):
             assert app.drawn.rindex(off) > app.drawn.rindex(on)
+
+
+class Driver(QuickDriver):
+    """Of the real one, when it lets go of a terminal and takes it back."""
+
+    def __init__(self, done: list[object]) -> None:
+        self._loop, self._app = asyncio.get_running_loop(), SimpleNamespace(refresh=lambda layout: None)  # type: ignore[assignment]
+        self._auto_restart, self._must_signal_resume, self._done = True, False, done
+
+    def suspend_application_mode(self) -> None:
+        self._done.append("let go")
+
+    def resume_application_mode(self) -> None:
+        self._done.append("taken back")
+
+    def _is_in_background(self) -> bool:
+        return False
+
+
+async def test_a_stop_in_the_middle_of_a_picture_waits_for_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The handlers run wherever the program is, also where the queue to the writer is locked."""
+    done = list[object]()
+    driver = Driver(done)
+
+    def stopped_and_continued(pid: int, number: int) -> None:
+        done.append(number)
+        driver._sigcont_application()
+
+    monkeypatch.setattr(os, "kill", stopped_and_continued)
+    driver._sigtstp_application()
+    assert done == []
+    await asyncio.sleep(0)
+    assert done == ["let go", signal.SIGSTOP, "taken back"]
+    done.clear()
+    driver._must_signal_resume = False
+    driver._sigcont_application()
+    assert done == []
+    await asyncio.sleep(0)
+    assert done == ["let go", "taken back"]
