@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pty
@@ -13,8 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+import psutil
 import pytest
 
+from squish.commands.answers.run import open_model
+from squish.config.settings import Settings
 from tests.conftest import SQUISH
 
 Squish = Callable[..., subprocess.CompletedProcess[str]]
@@ -288,3 +292,19 @@ def test_closed_and_full_streams_are_no_reason_for_a_traceback(environment: dict
     assert full.returncode == 1
     assert "full" in full.stderr
     assert "Something unexpected" not in full.stderr
+
+
+@pytest.mark.parametrize("turns", range(1, 10))
+async def test_ctrl_c_while_the_worker_is_being_started_leaves_nothing_to_wait_for(
+    real_settings: Settings, turns: int
+) -> None:
+    """A start that is cut short by the end of the loop is waited for in vain."""
+    before = psutil.Process().children()
+    opening = asyncio.create_task(open_model(real_settings, MODEL))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    opening.cancel()
+    await asyncio.wait([opening])
+    assert opening.cancelled()
+    assert {each.get_name() for each in asyncio.all_tasks() - {asyncio.current_task()}} == set()
+    assert psutil.Process().children() == before

@@ -291,10 +291,10 @@ async def open_model(settings: Settings, model: str, kind: ModelKind = "chat", r
         await install(settings, model)
     found = runtime.store.find(model).manifest
     found.require_chat() if kind == "chat" else found.require(kind)
-    await runtime.sessions.start_worker()
     try:
+        await runtime.sessions.start_worker()
         await short_memory.agree(runtime.sessions, model)
-    except BaseException:  # also Ctrl-C: the worker that has been started must not stay behind
+    except BaseException:  # also Ctrl-C: the worker that is being started must not stay behind
         await runtime.close()
         raise
     return runtime
