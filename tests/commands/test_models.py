@@ -221,6 +221,8 @@ def test_models_of_other_programs_are_listed_and_nothing_is_done(squish: Squish,
         assert "not a usable GGUF file" in does["org/Some-GGUF:Q4_K_M"]
         assert "belongs to a model" in does["org/Some-GGUF:mmproj-Some"]
     assert squish("import", "nothing:1b", HF_HUB_CACHE=str(tmp_path / "cache")).returncode == 3
+    file = squish("import", str(tmp_path), HF_HUB_CACHE=str(tmp_path / "cache"))
+    assert (file.returncode, f"squish pull {tmp_path}" in file.stderr) == (3, True)
     assert "No models of Ollama" in squish("import", "--from", "ollama", OLLAMA_MODELS=str(tmp_path)).stderr
 
 

@@ -66,6 +66,8 @@ def _chosen(found: Sequence[Neighbor], names: tuple[str, ...]) -> list[Neighbor]
         if not these:
             near = ", ".join(each.id for each in found if wanted.rpartition("/")[2] in each.id.lower())
             hint = f"Available: {near}." if near else "`squish import` lists what other programs have."
+            if Path(name).exists():
+                hint = f"To install a file or a directory, run: squish pull {name}"
             raise ModelNotFound(f"No other program here has {name}.", hint=hint, param="model")
         chosen += [each for each in these if each not in chosen]
     return chosen
