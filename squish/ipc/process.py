@@ -21,6 +21,7 @@ from squish.ipc.last_lines import LastLines
 from squish.ipc.remains import end_all, wait_then_insist
 from squish.system.host import HOST
 from squish.system.pipes import let_go
+from squish.system.silence import silence
 
 _EXIT_GRACE = 5.0
 _SOCKET_BUFFER = 1 << 20  # bytes; macOS gives 8 KiB, less than one answer's logprobs
@@ -94,29 +95,17 @@ class Worker:
         A worker that is slow goes on sending heartbeats; one that does not is ended here.
         """
         while True:
-            if (frame := await self._heard()) is None:
+            try:
+                async with silence(self._silence):
+                    frame = await self._frame()
+            except TimeoutError:
                 self.kill()
                 await self.close()
                 raise WorkerDied(
                     f"The worker process of this model did not respond for {self._silence:.0f} s and was ended."
-                )
+                ) from None
             if not isinstance(frame, Alive):
                 return frame
-
-    async def _heard(self) -> FromWorker | None:
-        """The next frame, or None after a silence.
-
-        In two halves: where this process was itself stopped for so long, as by ctrl+z, it reads what was sent in the
-        meantime only in the second.
-        """
-        reading = asyncio.ensure_future(self._frame())
-        try:
-            for _ in range(2):
-                if (await asyncio.wait((reading,), timeout=self._silence / 2))[0]:
-                    return reading.result()
-            return None
-        finally:
-            reading.cancel()
 
     async def _frame(self) -> FromWorker:
         try:

@@ -22,6 +22,7 @@ from squish.mcp.sse import EventReader, EventTooLarge
 from squish.remote.address import short
 from squish.remote.failures import failure, is_here, wants_password
 from squish.remote.wire import ErrorBody
+from squish.system.silence import silence
 from squish.text import clean
 
 LARGEST = 16 << 20
@@ -154,7 +155,7 @@ class ServerConnection:
         received, pieces = 0, response.aiter_bytes()
         while True:
             try:
-                async with _silence(self._silence if received else None):
+                async with silence(self._silence if received else None):
                     piece = await anext(pieces, None)
             except TimeoutError:
                 raise RemoteError(f"{self.name} has sent nothing for {self._silence:.0f} s.", hint="Retry.") from None
@@ -238,21 +239,6 @@ class ServerConnection:
             yield
         except (HTTPError, InvalidURL) as error:
             raise failure(error, self.base, CONNECT, streaming=streaming) from None
-
-
-@asynccontextmanager
-async def _silence(seconds: float | None) -> AsyncIterator[None]:
-    """A timeout in two halves: where this process was itself stopped for so long, as by ctrl+z or because the machine
-    slept, what was sent in the meantime is read in the second."""
-    loop = asyncio.get_running_loop()
-    async with asyncio.timeout(None) as limit:
-        half = (seconds or 0.0) / 2
-        timer = loop.call_later(half, lambda: limit.reschedule(loop.time() + half)) if seconds else None
-        try:
-            yield
-        finally:
-            if timer is not None:
-                timer.cancel()
 
 
 def _refused(body: bytes) -> str:
